@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TARGET = Path(__file__).with_name("table.json")
 # What a parameter names, by its own name; the rest depends on the task.
 KINDS = {
-    "node": "node", "tag": "tag", "workspace": "workspace", "user": "user", "id": "job", "job": "job",
+    "node": "node", "tag": "tag", "workspace": "workspace", "user": "user", "job": "job",
     "template": "template",
 }  # fmt: skip
 # A parameter `name`, by the namespace of its task.
@@ -68,6 +68,8 @@ def _entry(task: Task[Any, Any]) -> dict[str, Any]:
 def _kind(task: str, name: str) -> str:
     if name == "name":
         return "" if task in MAKING else NAMES.get(task.partition(".")[0], "")
+    if name == "id":
+        return "job" if task.startswith("job.") else ""
     if name in FILES or name.endswith(("-file", "-from")):
         return "file"
     if task == "workspace.copy" and name in ("source", "destination"):

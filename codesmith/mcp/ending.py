@@ -4,42 +4,65 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from types import FrameType
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import FrameType, TracebackType
+from typing import Any
+
+from codesmith.errors import Cancelled
 
 # Ctrl-C, a client that does not wait, and a terminal that is closed.
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@contextmanager
-def removed_at_the_end() -> Iterator[ExitStack]:
-    """Give a stack that is closed at the end, or by one of ENDS, which ends the process with 128 + its number.
+class Ending(ExitStack):
+    """A stack that is closed at the end, also if one of ENDS is that; the others wait meanwhile.
 
-    It ends at once, because a thread that reads standard input cannot be interrupted. Once the stack is being closed,
-    signals wait for that. In a thread other than the main one, signals are left as they are.
+    Outside the main thread, and where they are ignored, signals are left as they are.
     """
-    stack = ExitStack()
 
-    def end(number: int, _frame: FrameType | None) -> None:
-        handle(signal.SIG_IGN)
+    def __enter__(self) -> Ending:
+        self._is_serving = False
+        is_main = threading.current_thread() is threading.main_thread()
+        found = {number: signal.getsignal(number) for number in ENDS} if is_main else {}
+        self._before = {number: handler for number, handler in found.items() if handler is not signal.SIG_IGN}
+        self._handle(self._end)
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool:
+        self._handle(signal.SIG_IGN)
         try:
-            stack.close()
+            return bool(super().__exit__(kind, error, trace))
         finally:
-            os._exit(128 + number)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
-    def handle(by: object) -> None:
-        for number in before:
-            signal.signal(number, by)  # type: ignore[arg-type]
+    def serve(self, work: Callable[[], None]) -> None:
+        """Do the work. A signal ends the process at once then: a thread that reads standard input is not waited for."""
+        self._is_serving = True
+        try:
+            work()
+        finally:
+            self._is_serving = False
 
-    is_main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in ENDS} if is_main else {}
-    handle(end)
-    try:
-        yield stack
-    finally:
-        handle(signal.SIG_IGN)
-        stack.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _end(self, number: int, _frame: FrameType | None) -> None:
+        self._handle(signal.SIG_IGN)
+        is_cancelled = number == signal.SIGINT
+        if not self._is_serving:  # what is under way here may hold what closing needs
+            raise KeyboardInterrupt if is_cancelled else SystemExit(128 + number)
+        try:
+            self.close()
+            if is_cancelled:
+                sys.stderr.write("error: cancelled\n")
+                sys.stderr.flush()
+        finally:
+            os._exit(Cancelled.exit_code if is_cancelled else 128 + number)
+
+    def _handle(self, by: Any) -> None:
+        for number in self._before:
+            signal.signal(number, by)

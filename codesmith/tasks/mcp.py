@@ -41,25 +41,27 @@ def serve(c: Context, workspace: str, read_only: bool = False, **where: Unpack[O
         if error.name is None or not error.name.startswith(("mcp", "anyio")):
             raise
         raise Unsupported(MISSING, hint="pip install 'codesmith[mcp]'") from None
-    from codesmith.mcp.ending import removed_at_the_end
+    from codesmith.mcp.ending import Ending
 
     if paths.variable("CODESMITH_ENDPOINT") and not where.get("node"):
-        with removed_at_the_end():
-            server.serve(server.Workspace(workspace, lambda: one_node.client_of(where), read_only=read_only))
+        served = server.Workspace(workspace, lambda: one_node.client_of(where), read_only=read_only)
+        with Ending() as ending:
+            ending.serve(lambda: server.serve(served))
         return {"workspace": workspace, "token": ""}
     from codesmith.http.scoped_socket import ScopedSocket
     from codesmith.sdk.client import Client
     from codesmith.tunnel import local_endpoint
-    from codesmith.workspace.tokens import Secret
+    from codesmith.workspace import tokens
 
-    node, secret = selection.one(where), Secret.make()
-    with removed_at_the_end() as made_here:
+    node, secret = selection.one(where), tokens.Secret.make()
+    with Ending() as made_here:
         file = Path(made_here.enter_context(tempfile.TemporaryDirectory(prefix="codesmith-mcp-"))) / "token"
         operator = made_here.enter_context(one_node.connect(where))
         secret.write(file)
-        made = operator.token.create(
-            workspace=workspace, token_sha256=secret.sha256, preset="read" if read_only else "work", label="mcp"
-        )
+        with tokens.looked_for_if_lost(workspace, node.name):
+            made = operator.token.create(
+                workspace=workspace, token_sha256=secret.sha256, preset="read" if read_only else "work", label="mcp"
+            )
 
         def revoke() -> None:
             with contextlib.suppress(Exception):  # the node may be gone: the token has no secret any more
@@ -70,7 +72,8 @@ def serve(c: Context, workspace: str, read_only: bool = False, **where: Unpack[O
 
         made_here.callback(revoke)
         address = scoped()
-        server.serve(server.Workspace(workspace, lambda: Client(address, scoped), read_only=read_only))
+        served = server.Workspace(workspace, lambda: Client(address, scoped), read_only=read_only)
+        made_here.serve(lambda: server.serve(served))
     return {"workspace": workspace, "token": made.id}
 
 

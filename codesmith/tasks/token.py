@@ -10,7 +10,6 @@ from invoke.context import Context
 
 from codesmith.cli import output
 from codesmith.cli.task import task
-from codesmith.errors import CallLost
 from codesmith.fleet import lists, one_node, selection
 from codesmith.fleet.one_node import OneNode
 from codesmith.fleet.report import Row
@@ -52,17 +51,14 @@ def create(
     if out is not None:
         secret.write(tokens.file_for("", out))
     try:
-        with one_node.connect(where) as client:
+        with one_node.connect(where) as client, tokens.looked_for_if_lost(workspace, node.name):
             made = client.token.create(
                 workspace=workspace, token_sha256=secret.sha256, preset=preset, methods=method or None,
                 expires_at=tokens.expiry(expires), label=label,
             )  # fmt: skip
-    except BaseException as error:
+    except BaseException:
         if out is not None:
             tokens.file_for("", out).unlink(missing_ok=True)
-        if isinstance(error, CallLost):  # the same again has another secret, so it is another change
-            look = f"inv token.list --workspace {workspace} --node {node.name}"
-            raise CallLost(error.problem, hint=f"{look}  # revoke one that is there, its secret is lost") from error
         raise
     file = tokens.file_for(made.id, out)
     if out is None:

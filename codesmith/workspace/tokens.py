@@ -6,14 +6,26 @@ import hashlib
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from codesmith.errors import BadArgument, CodeSmithError
+from codesmith.errors import BadArgument, CallLost, CodeSmithError
 from codesmith.paths import ensure_private, given, state_dir, writing
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@contextmanager
+def looked_for_if_lost(workspace: str, node: str) -> Iterator[None]:
+    """Have a lost answer to a creation say how to look: the same again has another secret, so it is another change."""
+    try:
+        yield
+    except CallLost as error:
+        look = f"inv token.list --workspace {workspace} --node {node}"
+        raise CallLost(error.problem, hint=f"{look}  # revoke one that is there, its secret is lost") from error
 
 
 @dataclass(frozen=True)
