@@ -24,8 +24,7 @@ with Ending() as ending:
         with lock:
             print("ready", flush=True)
             time.sleep(60)
-    print("ready", flush=True)
-    ending.serve(sys.stdin.readline)
+    ending.serve(lambda: (print("ready", flush=True), sys.stdin.readline()))
 print("done", flush=True)
 """
 
