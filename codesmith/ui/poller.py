@@ -81,9 +81,8 @@ class Poller(threading.Thread):
     def run(self) -> None:
         """Poll until `end`."""
         while not self._is_ended:
-            is_paused = not self._wanted.is_set()
             self._wanted.wait()
-            if is_paused and self._summary["state"] == "ready":  # it may have died while nobody watched
+            if self._summary["state"] == "ready":  # it may have died while nobody watched
                 self._set_state("connecting")
             self._asked_at = time.monotonic()
             try:

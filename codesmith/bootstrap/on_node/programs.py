@@ -109,14 +109,14 @@ def _read_object(path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _look(program: str, sums: dict[str, str], wanted: set[str]) -> Iterator[tuple[str, bool]]:
+def _look(program: str, sums: dict[str, str], wanted_folders: set[str]) -> Iterator[tuple[str, bool]]:
     """Yield each path in the program, and whether its type, mode, owner and sum are as they should be."""
     for folder, folders, names in os.walk(program):
         inside = "" if folder == program else os.path.relpath(folder, program) + "/"
         for name in folders + names:
             path, full = inside + name, f"{folder}/{name}"
             there = os.lstat(full)
-            is_folder = path in wanted
+            is_folder = path in wanted_folders
             kind = stat.S_IFDIR | 0o755 if is_folder else stat.S_IFREG | 0o644
             fits = (there.st_mode, there.st_uid, there.st_gid) == (kind, 0, 0)
             yield path, fits and (is_folder or path == COMPILED or sum_of(full) == sums.get(path))
